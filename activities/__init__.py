@@ -1,0 +1,1 @@
+"""Outside the sprite, effectful: the two transports and the delivery of messages."""

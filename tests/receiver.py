@@ -1,0 +1,200 @@
+"""A receiver of notices as somebody else would write it: verifies signatures, and can be down, slow or broken.
+
+Shares no code with `activities/deliver`. What it took is in `taken`, every try in `tries`.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from contract.notices import WebhookTarget
+from tests.harness_sprite import until
+
+KEY = b"a key that only sender and receiver know"
+PATH_SECRET = "T0K3N-in-the-path"
+QUERY_SECRET = "T0K3N-in-the-query"
+USER_SECRET = "T0K3N-of-the-user"
+SIGNING_SECRET = "whsec_" + base64.b64encode(KEY).decode()
+SECRETS = (PATH_SECRET, QUERY_SECRET, USER_SECRET, SIGNING_SECRET, SIGNING_SECRET.removeprefix("whsec_"))
+"""What must be found nowhere."""
+TOLERANCE_S = 300.0
+"""A signature that is older was recorded and sent again by somebody else."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A notice as it arrived."""
+
+    message_id: str
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """Kind and type: ("blind", "opened")."""
+        return self.body["kind"], self.body["type"].removeprefix("condition.")
+
+
+@dataclass
+class Receiver:
+    """Listens on loopback; `status` is what it answers, `hangs` lets requests wait until the receiver is stopped."""
+
+    folder: Path
+    status: int = 200
+    hangs: bool = False
+    location: str | None = None
+    retry_after: str | None = None
+    taken: list[Taken] = field(default_factory=list)
+    tries: list[str] = field(default_factory=list)
+    forged: list[str] = field(default_factory=list)
+    port: int = 0
+    _server: ThreadingHTTPServer | None = None
+    _released: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write("url", f"http://{USER_SECRET}:x@127.0.0.1:{self.port}/hook/{PATH_SECRET}?key={QUERY_SECRET}")
+        self._write("secret", SIGNING_SECRET)
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.touch(mode=0o600)
+        path.write_text(text + "\n")
+
+    @property
+    def webhook(self) -> WebhookTarget:
+        """The references that lead here."""
+        return WebhookTarget(url=f"file:{self.folder / 'url'}", secret=f"file:{self.folder / 'secret'}")
+
+    def start(self) -> None:
+        """Listen, at the same port every time."""
+        self._released = threading.Event()
+        self._server = _Server(self)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def stop(self) -> None:
+        """Refuse connections; requests that hang are let go."""
+        self._released.set()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """What was told, each message once: (kind, opened or closed), in the order of its first arrival."""
+        return [taken.told for taken in self.distinct]
+
+    @property
+    def distinct(self) -> list[Taken]:
+        """The messages that were taken, each once."""
+        return list({taken.message_id: taken for taken in reversed(self.taken)}.values())[::-1]
+
+    def of(self, kind: str) -> list[Taken]:
+        """The messages about one kind of condition."""
+        return [taken for taken in self.distinct if taken.told[0] == kind]
+
+    async def until(self, holds: Callable[["Receiver"], object], what: str, *, timeout_s: float = 30.0) -> None:
+        """Wait until `holds`."""
+        await until(lambda: holds(self), f"{what}; told so far {self.told}", timeout_s=timeout_s)
+
+    async def until_told(self, *told: tuple[str, str], timeout_s: float = 30.0) -> None:
+        """Wait until exactly this was told."""
+        await self.until(lambda _: len(self.told) >= len(told), f"told {told}", timeout_s=timeout_s)
+        assert self.told == list(told)
+
+    def handle(self, headers: dict[str, str], body: bytes) -> int:
+        """Take a request; returns the status."""
+        self.tries.append(headers.get("webhook-id", ""))
+        if self.hangs:
+            self._released.wait(60.0)
+            return 503
+        if not _is_genuine(headers, body):
+            self.forged.append(headers.get("webhook-id", ""))
+            return 401
+        if 200 <= self.status < 300:
+            self.taken.append(Taken(headers["webhook-id"], json.loads(body), headers))
+        return self.status
+
+
+def _is_genuine(headers: dict[str, str], body: bytes) -> bool:
+    """The receiver's half of the Standard Webhooks scheme."""
+    stamp = headers.get("webhook-timestamp", "")
+    if not stamp.isdecimal() or abs(time.time() - int(stamp)) > TOLERANCE_S:
+        return False
+    signed = b".".join([headers.get("webhook-id", "").encode(), stamp.encode(), body])
+    expected = "v1," + base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    return any(hmac.compare_digest(expected, given) for given in headers.get("webhook-signature", "").split(" "))
+
+
+def assert_each_told_once(receiver: Receiver) -> None:
+    """Every condition was opened under one message id and closed under one, in this order, and nothing was forged."""
+    assert receiver.forged == []
+    ids = [taken.message_id for taken in receiver.distinct]
+    for taken in receiver.distinct:
+        condition, kind = taken.body["id"], taken.told[1]
+        assert taken.message_id == f"{condition}-{kind}"
+        if kind == "closed":
+            assert f"{condition}-opened" in ids[: ids.index(taken.message_id)], ids
+    for message_id in set(ids):
+        # After a reset the same condition was opened again, later.
+        bodies = [_timeless(taken.body) for taken in receiver.taken if taken.message_id == message_id]
+        assert all(body == bodies[0] for body in bodies), bodies
+
+
+def _timeless(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name not in ("openedAt", "closedAt")}
+
+
+@contextmanager
+def receiving(folder: Path) -> Iterator[Receiver]:
+    """A started receiver, stopped in the end."""
+    receiver = Receiver(folder)
+    receiver.start()
+    try:
+        yield receiver
+    finally:
+        receiver.stop()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        super().__init__(("127.0.0.1", receiver.port), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing about senders that went away."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        receiver = self.server.receiver
+        status = receiver.handle({name.lower(): value for name, value in self.headers.items()}, body)
+        self.send_response(status)
+        if receiver.location:
+            self.send_header("Location", receiver.location)
+        if receiver.retry_after:
+            self.send_header("Retry-After", receiver.retry_after)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
