@@ -1,0 +1,1 @@
+"""What happened: history to timeline to report, and replay."""
