@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +31,7 @@ from sprite.http.server import SpriteServer, bind
 from sprite.http.settings import ServiceSettings
 from sprite.reader import SpriteReader
 from sprite.standin import FAST_PACE_MS, install_runtime, prepare_repo
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-for-tests"
@@ -62,14 +62,6 @@ WAITING = loops(demo=runs([CANDIDATE], approval_required=True))
 HANGING = loops(demo=runs([HANG]))
 """Every run works until it is ended."""
 COMPLETING = loops(demo=runs([CANDIDATE]))
-
-
-def free_port() -> int:
-    """A port that was free a moment ago on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class Sprite:

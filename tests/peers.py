@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.base_envelopes import RuntimeFailed, event, event_lines, now, snapshot
+from tests.ports import free_port
 
 TOKEN = "test-token"
 
@@ -80,7 +81,7 @@ class BasePeer:
     faulty: Callable[[Seen], bool] = lambda seen: True
     redirect_to: str = ""
     requests: list[Seen] = field(default_factory=list)
-    port: int = 0
+    port: int = field(default_factory=free_port)
     _answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     _server: ThreadingHTTPServer | None = None
     _released: threading.Event = field(default_factory=threading.Event)
@@ -94,7 +95,7 @@ class BasePeer:
         """Listen; at the same port as before if it was stopped."""
         self._released = threading.Event()
         server = _Server(self)
-        self.port, self._server = server.server_address[1], server
+        self._server = server
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def stop(self) -> None:

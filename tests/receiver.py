@@ -7,7 +7,6 @@ import base64
 import hashlib
 import hmac
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from typing import Any
 
 from contract.notices import WebhookTarget
 from tests.harness_sprite import until
+from tests.ports import free_port
 
 KEY = b"a key that only sender and receiver know"
 PATH_SECRET = "T0K3N-in-the-path"
@@ -57,14 +57,11 @@ class Receiver:
     taken: list[Taken] = field(default_factory=list)
     tries: list[str] = field(default_factory=list)
     forged: list[str] = field(default_factory=list)
-    port: int = 0
+    port: int = field(default_factory=free_port)
     _server: ThreadingHTTPServer | None = None
     _released: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write("url", f"http://{USER_SECRET}:x@127.0.0.1:{self.port}/hook/{PATH_SECRET}?key={QUERY_SECRET}")
         self._write("secret", SIGNING_SECRET)

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Self
 from cli import paste, terminal
 from sprite.standin import install_runtime, prepare_repo
 from worker.server_binary import BINARY_VARIABLE as TEMPORAL_BINARY_VARIABLE
+from worker.server_process import free_ports
 
 LOOP = "demo"
 SPRITE = "acme"
@@ -58,7 +58,7 @@ class Stage:
         self.repo = prepare_repo(folder / "repo", _SCENARIO)
         self.binary = install_runtime(folder / "bin")
         self.token = folder / "token"
-        self.service_url = f"http://127.0.0.1:{_free_port()}"
+        self.service_url = f"http://127.0.0.1:{free_ports()[0]}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = self._clean_environment()
 
@@ -206,10 +206,3 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         # Started as the leader of a session of its own, so the group's id is the process id.
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

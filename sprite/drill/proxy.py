@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class ChaosProxy:
         self._setting = Setting()
         self._changed = asyncio.Event()
         self._port = 0
+        self._held: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._client = httpx.AsyncClient(
@@ -89,6 +91,8 @@ class ChaosProxy:
             yield proxy
         finally:
             await proxy._hush()
+            if proxy._held:
+                proxy._held.close()
             await proxy._client.aclose()
 
     @property
@@ -114,10 +118,26 @@ class ChaosProxy:
         elif self._listener is None:
             self._listen()
 
+    def _hold(self) -> None:
+        """Keep the port while the proxy stands: when it refuses, any connection could get it as its source."""
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            held.bind((HOST, self._port))
+        except OSError:
+            held.close()
+            raise
+        self._port = held.getsockname()[1]
+        if sys.platform == "linux":
+            self._held = held
+        else:  # elsewhere nobody could listen beside it
+            held.close()
+
     def _listen(self) -> None:
+        if self._held is None:
+            self._hold()
         listener = socket.create_server((HOST, self._port), backlog=_BACKLOG)
         listener.setblocking(False)
-        self._port = listener.getsockname()[1]
         # Not asyncio's server: one that is closed between accepting a connection and serving it leaves it open.
         asyncio.get_running_loop().add_reader(listener, self._accept, listener)
         self._listener = listener

@@ -4,10 +4,13 @@ import asyncio
 import itertools
 import re
 import signal
+import socket
+import sys
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -119,6 +122,15 @@ async def test_fault_is_a_failure_of_the_transport_while_it_stands_and_leaves_no
     assert proxy.struck[fault] or fault is Fault.REFUSE
     await proxy.set(Setting())
     assert (await _page(client, served, proxy, START)).cursor.chain == whole.cursor.chain
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there can a port be kept without listening")
+async def test_port_is_kept_while_it_refuses(served: Sprite, proxy: ChaosProxy) -> None:
+    await proxy.set(Setting(Fault.REFUSE))
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", urlsplit(proxy.url).port))
+    await proxy.set(Setting())
+    assert (await _get(proxy.url + SNAPSHOT)).status_code == 200
 
 
 @pytest.mark.parametrize("fault", [Fault.DELAY, Fault.SLOW_DRIP])

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,14 +11,6 @@ from pathlib import Path
 
 TOOLS = Path(sys.executable).parent
 TEMPORAL = shutil.which("temporal", path=f"{TOOLS}{os.pathsep}{os.environ['PATH']}") or "temporal"
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def clean_environment(home: Path, **added: str) -> dict[str, str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.ground.compose import dockerfile, environment, on_host, services
-from tests.ground.dev_server import TEMPORAL, TOOLS, clean_environment, dev_server, free_port
+from tests.ground.dev_server import TEMPORAL, TOOLS, clean_environment, dev_server
+from tests.ports import free_port
 
 THIRTY_DAYS = "2592000s"
 

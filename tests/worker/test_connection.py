@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.worker.tiny import PYTHON, ROOT
 from worker.connection import CONNECT_TIMEOUT_S, Target, connect, resolve_target
 from worker.embedded import EmbeddedTemporal
 from worker.errors import NamespaceMissing, SettingsInvalid, TemporalUnreachable
-from worker.server_process import free_ports
 
 SECRET = "s3cr3t-Api-Key"
 
@@ -88,7 +88,7 @@ async def failure_to_connect(target: Target) -> tuple[str, float]:
 
 
 async def test_address_where_nothing_listens_fails_at_once_saying_what_to_do() -> None:
-    address = f"127.0.0.1:{free_ports()[0]}"
+    address = f"127.0.0.1:{free_port()}"
     message, seconds = await failure_to_connect(Target(address, source="given as --address"))
     assert seconds < CONNECT_TIMEOUT_S
     assert message.startswith(f"Temporal unreachable at {address} (given as --address): connection refused")
