@@ -50,7 +50,7 @@ FAST = SupervisorOptions(
 )
 """Short intervals, for tests that wait for the next look; what decides (limits, rechecks, long polls) is as always."""
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 QUERY_TIMEOUT_S = 10.0
 """A query that is not answered by then: the workflow is wedged, or its worker has ended."""
 _ASK_EVERY_S = 0.15

@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-for-tests"
 LOOP = "demo"
 QUEUE = "house"
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 GRACE = timedelta(seconds=10)
 
 Activity = Callable[..., Any]

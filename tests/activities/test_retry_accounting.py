@@ -250,7 +250,7 @@ async def test_a_graceful_shutdown_costs_no_attempt(
         await until(lambda: attempts)
         await asyncio.sleep(0.5)
         began = time.monotonic()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9  # the grace is ten
     async with worker(temporal, "deploy", observe):
         seen = await handle.result()
     assert len(attempts) == 1

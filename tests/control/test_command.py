@@ -107,7 +107,7 @@ def test_command_over_its_time_is_ended_with_everything_it_started(tmp_path: Pat
 
     assert timed_out
     assert output == "working"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     until(lambda: not lives(int(pids.read_text())), "the grandchild is gone")
 
 
@@ -125,7 +125,7 @@ def test_program_left_behind_with_the_pipe_open_does_not_hold_up_the_answer(tmp_
 
     os.kill(int(pids.read_text()), 9)
     assert (exit_code, timed_out) == (0, False)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert "chatter" in output or output == ""
 
 

@@ -81,7 +81,7 @@ async def test_body_shorter_than_declared_times_out_and_does_nothing(quick: Serv
     await raw.send(f"{HEAD}Content-Length: {len(CONTROL) + 5}\r\n\r\n".encode() + CONTROL)
 
     assert await refusal(raw) == (408, "request_timeout")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert await raw.end() == b""
     assert effects(runtime) == []
 
@@ -182,7 +182,7 @@ async def test_request_head_that_never_ends_is_cut_off(shared_quick: Service) ->
     dripping = asyncio.create_task(drip())
     try:
         assert await refusal(raw) == (408, "request_timeout")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
     finally:
         dripping.cancel()
         await asyncio.gather(dripping, return_exceptions=True)
@@ -203,7 +203,7 @@ async def test_connection_without_a_request_is_closed_in_silence(shared_quick: S
     started = time.monotonic()
 
     assert await raw.end() == b""
-    assert 0.3 < time.monotonic() - started < 5
+    assert 0.3 < time.monotonic() - started < 15
 
 
 async def test_connection_that_stays_idle_after_an_answer_is_closed(shared_quick: Service) -> None:
@@ -294,7 +294,7 @@ async def test_flood_of_unauthorised_requests_does_not_lock_out_who_has_the_toke
 
     started = time.monotonic()
     assert (await quick.get("/healthz")).status_code == 200
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
 
 
 async def test_connections_with_authorised_requests_are_never_pushed_out(quick: Service, repo: Path) -> None:

@@ -56,7 +56,7 @@ async def test_long_poll_without_news_returns_an_empty_page_after_its_time(servi
     response = await service.get(f"{EVENTS}&cursor=1&waitSeconds=0.5")
 
     assert events_of(response) == []
-    assert 0.4 < time.monotonic() - started < 3
+    assert 0.4 < time.monotonic() - started < 15
 
 
 async def test_long_poll_returns_as_soon_as_an_event_is_written(service: Service, repo: Path) -> None:
@@ -67,14 +67,14 @@ async def test_long_poll_returns_as_soon_as_an_event_is_written(service: Service
     append(repo, ROLE)
 
     assert events_of(await waiting) == [2]
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 async def test_long_poll_behind_the_head_returns_at_once(service: Service) -> None:
     started = time.monotonic()
 
     assert events_of(await service.get(f"{EVENTS}&cursor=0&waitSeconds=20")) == [1]
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
 
 
 async def test_long_poll_with_a_tag_wakes_for_a_changed_snapshot(service: Service, repo: Path) -> None:
@@ -85,7 +85,7 @@ async def test_long_poll_with_a_tag_wakes_for_a_changed_snapshot(service: Servic
     assert not waiting.done()
     write_state(repo, active=True)
 
-    page = (await asyncio.wait_for(waiting, 10)).json()
+    page = (await asyncio.wait_for(waiting, 15)).json()
 
     assert page["events"] == []
     assert page["snapshotEtag"] != etag.removeprefix("W/").strip('"')
@@ -95,7 +95,7 @@ async def test_long_poll_with_an_outdated_tag_returns_at_once(service: Service) 
     started = time.monotonic()
 
     assert events_of(await service.get(f"{EVENTS}&cursor=1&waitSeconds=20&snapshotEtag=old")) == []
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
 
 
 async def test_wait_is_capped(repo: Path, runtime: Path, tmp_path: Path) -> None:
@@ -104,17 +104,17 @@ async def test_wait_is_capped(repo: Path, runtime: Path, tmp_path: Path) -> None
 
         await service.get(f"{EVENTS}&cursor=1&waitSeconds=86400")
 
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
 
 
 async def test_long_poll_of_a_client_that_left_does_not_wait_on(service: Service) -> None:
     raw = await service.connect()
     await raw.send(f"GET {EVENTS}&cursor=1&waitSeconds=20 HTTP/1.1\r\nHost: x\r\nX-Ops-Token: test-token\r\n\r\n")
     tasks = service.server.server_state.tasks
-    await eventually(lambda: tasks, "the request has arrived", timeout_s=5)
+    await eventually(lambda: tasks, "the request has arrived", timeout_s=15)
     await raw.close()
 
-    await eventually(lambda: not tasks, "nobody waits any more", timeout_s=5)
+    await eventually(lambda: not tasks, "nobody waits any more", timeout_s=15)
 
 
 async def test_long_polls_end_at_once_when_the_service_stops(repo: Path, runtime: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ async def test_long_polls_end_at_once_when_the_service_stops(repo: Path, runtime
         service.stop()
 
         assert all(events_of(response) == [] for response in await asyncio.gather(*waiting))
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
 
 
 async def test_a_hundred_long_polls_leave_room_for_everybody_else(service: Service, repo: Path) -> None:
@@ -133,7 +133,7 @@ async def test_a_hundred_long_polls_leave_room_for_everybody_else(service: Servi
     await asyncio.sleep(0.5)
     started = time.monotonic()
     assert (await service.get(SNAPSHOT)).status_code == 200
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
     append(repo, ROLE)
 

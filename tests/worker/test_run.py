@@ -22,6 +22,7 @@ from contract.status import Lifecycle, StatusReport
 from contract.supervision import SupervisorStart
 from sprite.standin import install_runtime, prepare_repo
 from tests.worker.tiny import eventually
+from worker import workers
 from worker.connection import connect
 from worker.embedded import EmbeddedTemporal
 from worker.errors import SettingsInvalid
@@ -52,7 +53,7 @@ async def working(client: Client, settings: Settings, local: LocalSprite, **kwar
     stop, ready = asyncio.Event(), asyncio.Event()
     run = run_worker(client, settings, stop=stop, local=local, on_ready=ready.set, **kwargs)
     running = asyncio.create_task(run)
-    await asyncio.wait({running, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+    await asyncio.wait({running, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
     assert ready.is_set(), running
     try:
         yield
@@ -96,8 +97,9 @@ async def test_local_only_worker_without_a_sprite_is_refused(client: Client, set
 
 
 async def test_supervision_goes_on_after_a_graceful_restart_at_the_first_attempt(
-    temporal: EmbeddedTemporal, settings: Settings, local: LocalSprite
+    temporal: EmbeddedTemporal, settings: Settings, local: LocalSprite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(workers, "_WORKFLOWS_FIRST_S", 30.0)  # the order of the ends is what counts, not this machine
     async with connect(temporal.target) as client:
         start = SupervisorStart(
             target=Target(sprite=SPRITE, loop_id="demo"), task_queue=settings.task_queue, local_only=True
