@@ -13,10 +13,10 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from contract.control import CommandAnswer, ControlRequest
 from contract.identifiers import check_loop_id
@@ -39,6 +39,7 @@ TURN_TIMEOUT_S = 25.0
 
 _MAX_WAITING = 32
 _DEFAULT_TRANSPORT = "sprite_service"
+_T = TypeVar("_T")
 
 
 class SpriteController:
@@ -166,7 +167,7 @@ class SpriteController:
 
     async def _claim(self, request: ControlRequest, key: str) -> Claim | ControlRecord:
         what = fingerprint(self._reader.sprite_id, request)
-        claiming = self._records.submit(self._ledger.claim, request, key, what)
+        claiming = _submitted(self._records, self._ledger.claim, request, key, what)
         try:
             return await asyncio.wrap_future(claiming)
         except asyncio.CancelledError:
@@ -183,10 +184,15 @@ class SpriteController:
 
         def check() -> None:
             if self._closing or give_up.is_set():
-                raise Stopping("no effect: the service is being stopped; ask again when it is back")
+                raise _stopping()
 
         until = arrived + self._turn_timeout_s
-        running = self._commands.submit(self._execution.run, request, claim, until=until, check=check)
+        try:
+            running = _submitted(self._commands, self._execution.run, request, claim, until=until, check=check)
+        except Stopping:
+            self._waiting.release()
+            claim.abandon()
+            raise
         running.add_done_callback(lambda _: self._waiting.release())
         answer = asyncio.wrap_future(running)
         try:
@@ -207,15 +213,15 @@ class SpriteController:
         if not record.answer.result.confirmed:
             return
         try:
-            await asyncio.wrap_future(self._records.submit(self._ledger.update, record))
-        except StoreUnusable:
+            await asyncio.wrap_future(_submitted(self._records, self._ledger.update, record))
+        except (StoreUnusable, Stopping):
             _log.exception("the confirmation of a control command could not be recorded")
 
     async def _note_refusal(self, request: ControlRequest, key: str, refusal: SpriteError) -> None:
         """Put a refusal in the audit log. It is one all the same where that fails."""
         try:
-            await asyncio.wrap_future(self._records.submit(self._audit.refused, request, key, refusal))
-        except (StoreUnusable, RuntimeError):  # RuntimeError: the controller has been closed meanwhile
+            await asyncio.wrap_future(_submitted(self._records, self._audit.refused, request, key, refusal))
+        except (StoreUnusable, Stopping):
             _log.exception("a refused control request could not be written to the audit log")
 
 
@@ -235,6 +241,18 @@ def _give_back(claiming: Future[Claim | ControlRecord]) -> None:
     """Abandon a claim that nobody waits for any more."""
     if not claiming.cancelled() and claiming.exception() is None and isinstance(claim := claiming.result(), Claim):
         claim.abandon()
+
+
+def _submitted(pool: ThreadPoolExecutor, work: Callable[..., _T], *arguments: Any, **options: Any) -> Future[_T]:
+    """`work` in the pool; raises Stopping when the controller has been closed meanwhile."""
+    try:
+        return pool.submit(work, *arguments, **options)
+    except RuntimeError:
+        raise _stopping() from None
+
+
+def _stopping() -> Stopping:
+    return Stopping("no effect: the service is being stopped; ask again when it is back")
 
 
 def _busy(why: str) -> Busy:

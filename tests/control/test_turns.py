@@ -8,6 +8,7 @@ import pytest
 
 from contract.control import CommandAnswer
 from sprite.control import Busy, InFlight, SpriteController, Stopping
+from sprite.control.steps import Step
 from tests.control.conftest import MakeController
 from tests.control.support import (
     GATED,
@@ -198,6 +199,21 @@ async def test_controller_that_is_closed_begins_nothing_that_waited(
     with pytest.raises(Stopping):
         await second
     assert requesters(runtime) == ["k0"]
+
+
+@pytest.mark.parametrize("closed_at", [Step.ARRIVED, Step.CLAIMED])
+async def test_request_that_was_on_its_way_when_the_controller_was_closed_is_refused_and_not_claimed(
+    repo: Path, runtime: Path, control: MakeController, closed_at: Step
+) -> None:
+    def at_step(reached: Step) -> None:
+        if reached is closed_at:
+            manager.close()
+
+    manager = control(repo, runtime, at_step=at_step)
+    with pytest.raises(Stopping, match="no effect"):
+        await ask(manager, "k")
+    assert control(repo, runtime).lookup("demo", "k") is None
+    assert effects(runtime) == []
 
 
 async def test_caller_that_leaves_while_it_waits_leaves_no_claim_behind(
