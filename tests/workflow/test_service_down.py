@@ -1,6 +1,9 @@
 """A service that dies, or falls silent, while its loop works hard: seen everywhere, told once, and nothing is lost."""
 
 import json
+import signal
+import subprocess
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +63,7 @@ async def test_service_that_goes_under_load_is_stood_in_for_and_told_once_and_so
         async with sprite.local_worker(supervise.client), ChaosProxy.before(sprite.url) as proxy:
             url = sprite.url if goes is _kill else proxy.url
             loop = await supervise(sprite, target=sprite.target(service_url=url), webhook=receiver.webhook)
-            sprite.run()
+            run = sprite.run()
             await loop.until(lambda seen: (seen.iteration or 0) >= 3, "it works")
             await goes(sprite, proxy)
             written = len(sprite.events())
@@ -77,6 +80,7 @@ async def test_service_that_goes_under_load_is_stood_in_for_and_told_once_and_so
             await loop.until(lambda seen: seen.transport.state == "sprite_service", "the service again")
             await receiver.until_told(OPENED, CLOSED)
             await _is_seen(loop, Attention.NONE, "sprite_service")
+            _hold_between_writes(run, sprite)
             await loop.send("CANCEL_LOOP", {"by": "ana"})
             await loop.until_intent(IntentStage.CONFIRMED)
             on_disk = read_log(sprite.log())
@@ -91,6 +95,16 @@ async def test_service_that_goes_under_load_is_stood_in_for_and_told_once_and_so
     ]  # fmt: skip
     assert receiver.told == [OPENED, CLOSED]
     assert_each_told_once(receiver)
+
+
+def _hold_between_writes(run: "subprocess.Popen[bytes]", sprite: Sprite) -> None:
+    """Stop the run where its state is whole: one that is ended while it writes leaves an empty state.json behind."""
+    state = sprite.repo / ".superloop" / "state.json"
+    run.send_signal(signal.SIGSTOP)
+    while not (state.exists() and state.stat().st_size):
+        run.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+        run.send_signal(signal.SIGSTOP)
 
 
 async def _is_seen(loop: Supervised, attention: Attention, transport: str) -> None:
