@@ -2,7 +2,8 @@
 
 A replay does not compare what activities were given or returned, so determinism alone proves little: the states have
 to be looked at as well. A query of a live supervisor is answered from the state after its last completed workflow
-task, so that is what is shown here for any instant.
+task, so that is what is shown here for any instant. (One that was rebuilt for the query, or whose task the server then
+refuses, is ahead of that until the next task is completed; whatever is done, completed tasks decide on.)
 """
 
 from __future__ import annotations

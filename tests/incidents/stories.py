@@ -43,6 +43,9 @@ async def play(supervise: Supervisors, sprite: Sprite, seed: int) -> tuple[Super
                 await _step(loop, rng)
             while len(answers) < SAMPLES:
                 await _step(loop, rng)
+        if (state := sprite.repo / ".superloop" / "state.json").exists() and not state.stat().st_size:
+            # A run that was ended while it wrote left it so. The card says what to do.
+            sprite.superloop("cancel")
         await loop.until(lambda seen: seen.cursor.event_line_offset == len(sprite.events()), "every line is taken")
     return loop, answers
 
