@@ -20,7 +20,7 @@ from contract.observation import Target, Transport
 from contract.status import StatusReport
 from incidents.archive import ArchiveInvalid, Incident, manifest_of, read, without
 from incidents.collect import Collected, Span, collect, kept_runs
-from incidents.history import Run, chains
+from incidents.history import HistoryInvalid, Run, chains
 from incidents.log import EventLog
 from incidents.states import last_state
 from incidents.verify import VerifyReport, verify
@@ -45,7 +45,16 @@ async def histories(session: Session, name: LoopName, span: Span | None = None) 
     if not collected.runs:
         which = "no run in that time" if span and (span.since or span.until) else "no run"
         raise NotFound(f"{name}: {which} is known, neither to Temporal nor in {archives}")
+    _check_supervisors(name, collected.runs)
     return collected
+
+
+def _check_supervisors(name: LoopName, runs: Sequence[Run]) -> None:
+    try:
+        for run in runs:
+            run.carried  # noqa: B018 - read for what it raises
+    except HistoryInvalid as error:
+        raise UsageProblem(f"{name}: {error}, so there is nothing to say of it. Is the name right?") from None
 
 
 async def _workflow_id(session: Session, name: LoopName, archives: Path) -> str:

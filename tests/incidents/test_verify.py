@@ -238,3 +238,11 @@ async def test_sprite_that_cannot_be_reached_leaves_it_undecided(
     sprite.write_token("another-token")
     done = await ops("verify", f"{name}/demo")
     assert done.code == 8, done
+
+
+async def test_workflow_that_is_no_supervisor_is_said_to_be_none(ops: Ops, supervise: Supervisors, name: str) -> None:
+    foreign = await supervise.client.start_workflow("Deploy", "x", id=f"loop:{name}:demo", task_queue="nobody's")
+    done = await ops("verify", f"{name}/demo")
+    await foreign.terminate()
+    assert done.code == 2, done
+    assert "was not started as a supervisor" in done.err
