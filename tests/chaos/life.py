@@ -189,11 +189,11 @@ class Life:
         if kill.victim is Victim.RUNTIME:
             # The cancel will find nothing left to end; by then the crash is known.
             await self._has_become(Lifecycle.FAILED, "crashed")
-        elif instant.back_first:
-            asyncio.get_running_loop().call_later(HELD_AT_MOST_S, gate.release)
-        else:
+        elif not instant.back_first:
             gate.release()
+        at_the_latest = asyncio.get_running_loop().call_later(HELD_AT_MOST_S, gate.release)
         await self.house.revive(kill.victim, killed)
+        at_the_latest.cancel()  # else it would let go what is held next
         gate.release()
         await self._reached(key, stage)
         await self._caught_up()

@@ -46,11 +46,13 @@ async def test_approval_is_recorded_and_confirmed_when_a_run_consumes_it(
     assert "Nothing done: ana already approved this" in again.out
     assert len(sprite.commands("approve")) == 1
 
-    sprite.run()
+    sprite.run().wait()
     await supervised.until_intent(IntentStage.CONFIRMED, index=0)
+    written = len(sprite.events())
+    await supervised.until(lambda seen: seen.cursor.event_line_offset == written, "every line is taken")
     shown = json.loads((await ops("status", about(sprite), "-o", "json")).out)
     assert [record["stage"] for record in shown["intents"]] == ["confirmed", "rejected"]
-    assert shown["cursor"]["eventLineOffset"] == len(sprite.events())
+    assert shown["cursor"]["eventLineOffset"] == written
     assert shown["asOf"]["historyLength"] > 0
 
 
