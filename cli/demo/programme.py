@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -24,6 +25,7 @@ from worker.server_state import ServerState, running_server
 
 START_TIMEOUT_S = 60.0
 _POLL_S = 0.2
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -45,10 +47,12 @@ class Play:
     async def opened(cls, stage: Stage) -> AsyncIterator[Play]:
         """Start the service, `up` and `watch`, and wait until the loop is supervised."""
         stage.serve()
+        # `up` checks the token that the service writes.
+        await _first(stage.service_answers, "a sprite service that answers", START_TIMEOUT_S)
         arguments = ["up", "--repo", str(stage.repo), "--service-url", stage.service_url]
         arguments += ["--token", f"file:{stage.token}", "--sprite", SPRITE, "--loop", LOOP, "--data", str(stage.data)]
         stage.start("up", stage.ops_manager(*arguments), shown=paste.ops_manager(*arguments))
-        server = await _server(stage)
+        server = await _first(lambda: running_server(stage.data), "an embedded Temporal", START_TIMEOUT_S)
         async with connect(Target(server.address), keep_trying_s=START_TIMEOUT_S) as client:
             play = cls(stage, client, server)
             await play.until(lambda report: report.observed_at is not None, "a first observation", START_TIMEOUT_S)
@@ -103,11 +107,7 @@ class Play:
 
     async def until_on_stage(self, condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
         """Wait for something that can be seen without the supervisor; raises ActMissing after `timeout_s`."""
-        end = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > end:
-                raise ActMissing(f"{what} within {timeout_s:.0f} s")
-            await asyncio.sleep(_POLL_S)
+        await _first(condition, what, timeout_s)
 
     async def command(self, *arguments: str) -> int:
         """Run a command of ours to its end; returns its exit code."""
@@ -148,11 +148,11 @@ _APPROVE = (
 )  # fmt: skip
 
 
-async def _server(stage: Stage) -> ServerState:
-    end = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < end:
-        server = running_server(stage.data)
-        if server:
-            return server
+async def _first(look: Callable[[], _T | None], what: str, timeout_s: float) -> _T:
+    """The first thing that `look` finds; raises ActMissing after `timeout_s`."""
+    end = time.monotonic() + timeout_s
+    while not (found := look()):
+        if time.monotonic() > end:
+            raise ActMissing(f"{what} within {timeout_s:.0f} s")
         await asyncio.sleep(_POLL_S)
-    raise ActMissing(f"an embedded Temporal within {START_TIMEOUT_S:.0f} s")
+    return found

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import httpx
+
 from cli import paste, terminal
 from sprite.standin import install_runtime, prepare_repo
 from worker.server_binary import BINARY_VARIABLE as TEMPORAL_BINARY_VARIABLE
@@ -142,6 +144,14 @@ class Stage:
         token = ["--token-file" if self.token.exists() else "--new-token", str(self.token)]
         arguments = ["sprite", "serve", "--repo", str(self.repo), "--port", port, *token]
         return self.start("service", self.ops_manager(*arguments), shown=paste.ops_manager(*arguments))
+
+    def service_answers(self) -> bool:
+        """Whether the sprite service answers, whatever it says."""
+        try:
+            httpx.get(f"{self.service_url}/healthz", timeout=1.0, trust_env=False)
+        except httpx.HTTPError:
+            return False
+        return True
 
     def run_superloop(self) -> int:
         """Start a run of the loop, as a person in the sprite would."""
