@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -317,7 +318,8 @@ async def check_replays(supervised: Supervised) -> None:
     Besides, no workflow task ever failed, and no history holds the token (D22).
     """
     status, newest = await settled(supervised)
-    earlier = [run_id for run_id in await supervised.runs() if run_id != status.as_of.run_id]
+    # Another run may have begun since.
+    earlier = list(takewhile(lambda run_id: run_id != status.as_of.run_id, await supervised.runs()))
     histories = [*[await supervised.history(run_id) for run_id in earlier], newest]
     following: list[WorkflowHistory | None] = [*histories[1:], None]
     for history, successor in zip(histories, following, strict=True):

@@ -38,6 +38,7 @@ async def test_running_loop_is_exported_whole_and_agrees_with_its_log(
 ) -> None:
     sprite: Sprite = new_sprite(name, LONG_STORY)
     loop = await chain_of_runs(supervise, sprite)
+    run_ids = await loop.runs()
     path = tmp_path / "incident.zip"
     done = await ops("incident", "export", f"{name}/demo", "-o", str(path))
     assert done.code == 0, done
@@ -45,7 +46,7 @@ async def test_running_loop_is_exported_whole_and_agrees_with_its_log(
     assert path.stat().st_mode & 0o077 == 0
 
     incident = read(path)
-    assert [run.run_id for run in incident.runs] == (await loop.runs())
+    assert [run.run_id for run in incident.runs][: len(run_ids)] == run_ids
     assert [entry.ending for entry in incident.manifest.runs][:-1] == ["continued_as_new"] * (len(incident.runs) - 1)
     replayed = await replay_runs(incident.runs)
     assert replayed.failures == {}

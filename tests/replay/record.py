@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,8 @@ async def record(names: list[str]) -> None:
 
 async def _write(name: str, loop: Supervised) -> None:
     status, newest = await settled(loop)
-    earlier = [run_id for run_id in await loop.runs() if run_id != status.as_of.run_id]
+    # Another run may have begun since.
+    earlier = list(takewhile(lambda run_id: run_id != status.as_of.run_id, await loop.runs()))
     histories = [*[await loop.history(run_id) for run_id in earlier], newest]
     for old in HISTORIES.glob(f"{name}*.json"):
         if old.name.split(".")[0].removeprefix(name).strip("-0123456789") == "":
