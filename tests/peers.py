@@ -7,19 +7,17 @@ on, and the service can be stopped and started again at its address.
 
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.base_envelopes import RuntimeFailed, event, event_lines, now, snapshot
-from tests.ports import free_port
+from tests.loopback import LoopbackService, QuietHandler
 
 TOKEN = "test-token"
 
@@ -63,7 +61,7 @@ class Seen:
 
 
 @dataclass
-class BasePeer:
+class BasePeer(LoopbackService):
     """The service over one repo.
 
     `skips_bad_lines`: leaves lines out that are no events, instead of failing on them. `event_delay_s`: what each event
@@ -81,34 +79,17 @@ class BasePeer:
     faulty: Callable[[Seen], bool] = lambda seen: True
     redirect_to: str = ""
     requests: list[Seen] = field(default_factory=list)
-    port: int = field(default_factory=free_port)
     _answers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _server: ThreadingHTTPServer | None = None
-    _released: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
         """Where it listens, or would."""
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
-        """Listen; at the same port as before if it was stopped."""
-        self._released = threading.Event()
-        server = _Server(self)
-        self._server = server
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def stop(self) -> None:
-        """Refuse connections; requests that hang are let go."""
-        self._released.set()
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-
-    def hang_up(self, seconds: float = 60.0) -> None:
-        """Stay silent until the service is stopped."""
-        self._released.wait(seconds)
+    @property
+    def handler(self) -> type[QuietHandler]:
+        """See base class."""
+        return _Handler
 
     def asked(self, endpoint: str) -> list[Seen]:
         """The requests to one endpoint so far."""
@@ -212,44 +193,25 @@ class BasePeer:
 @contextmanager
 def base_peer(repo: Path, **options: Any) -> Iterator[BasePeer]:
     """A started service of the base contract, stopped in the end."""
-    peer = BasePeer(repo.resolve(), **options)
-    peer.start()
-    try:
+    with BasePeer(repo.resolve(), **options).running() as peer:
         yield peer
-    finally:
-        peer.stop()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, peer: BasePeer) -> None:
-        self.peer = peer
-        super().__init__(("127.0.0.1", peer.port), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing about clients that went away."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server_version = "OpsManagerSpriteService/0.1"
-    server: _Server
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - what http.server calls
         self._serve(None)
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - what http.server calls
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
             self._serve(json.loads(content) if content else None)
         except ValueError:
             self._send(*_error(400, "invalid_json", "request body must be valid JSON"))
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
     def _serve(self, body: Any) -> None:
-        peer = self.server.peer
+        peer = self.server.owner
         seen = Seen(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
         peer.requests.append(seen)
         if peer.fault is None or not peer.faulty(seen):
@@ -280,8 +242,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) if length is None else length))
         if location:
             self.send_header("Location", location)
-        if self.server.peer.etag:
-            self.send_header("ETag", self.server.peer.etag)
+        if self.server.owner.etag:
+            self.send_header("ETag", self.server.owner.etag)
         self.end_headers()
         self.wfile.write(content)
 

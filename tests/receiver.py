@@ -7,18 +7,16 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from contract.notices import WebhookTarget
 from tests.harness_sprite import until
-from tests.ports import free_port
+from tests.loopback import LoopbackService, QuietHandler
 
 KEY = b"a key that only sender and receiver know"
 PATH_SECRET = "T0K3N-in-the-path"
@@ -46,7 +44,7 @@ class Taken:
 
 
 @dataclass
-class Receiver:
+class Receiver(LoopbackService):
     """Listens on loopback; `status` is what it answers, `hangs` lets requests wait until the receiver is stopped."""
 
     folder: Path
@@ -57,9 +55,6 @@ class Receiver:
     taken: list[Taken] = field(default_factory=list)
     tries: list[str] = field(default_factory=list)
     forged: list[str] = field(default_factory=list)
-    port: int = field(default_factory=free_port)
-    _server: ThreadingHTTPServer | None = None
-    _released: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,19 +71,10 @@ class Receiver:
         """The references that lead here."""
         return WebhookTarget(url=f"file:{self.folder / 'url'}", secret=f"file:{self.folder / 'secret'}")
 
-    def start(self) -> None:
-        """Listen, at the same port every time."""
-        self._released = threading.Event()
-        self._server = _Server(self)
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def stop(self) -> None:
-        """Refuse connections; requests that hang are let go."""
-        self._released.set()
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+    @property
+    def handler(self) -> type[QuietHandler]:
+        """See base class."""
+        return _Handler
 
     @property
     def told(self) -> list[tuple[str, str]]:
@@ -117,7 +103,7 @@ class Receiver:
         """Take a request; returns the status."""
         self.tries.append(headers.get("webhook-id", ""))
         if self.hangs:
-            self._released.wait(60.0)
+            self.hang_up()
             return 503
         if not _is_genuine(headers, body):
             self.forged.append(headers.get("webhook-id", ""))
@@ -159,31 +145,14 @@ def _timeless(body: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def receiving(folder: Path) -> Iterator[Receiver]:
     """A started receiver, stopped in the end."""
-    receiver = Receiver(folder)
-    receiver.start()
-    try:
+    with Receiver(folder).running() as receiver:
         yield receiver
-    finally:
-        receiver.stop()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, receiver: Receiver) -> None:
-        self.receiver = receiver
-        super().__init__(("127.0.0.1", receiver.port), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing about senders that went away."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_POST(self) -> None:
+class _Handler(QuietHandler):
+    def do_POST(self) -> None:  # noqa: N802 - what http.server calls
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        receiver = self.server.receiver
+        receiver: Receiver = self.server.owner
         status = receiver.handle({name.lower(): value for name, value in self.headers.items()}, body)
         self.send_response(status)
         if receiver.location:
@@ -192,6 +161,3 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Retry-After", receiver.retry_after)
         self.send_header("Content-Length", "0")
         self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
