@@ -13,7 +13,7 @@ from sprite.control.audit import AUDIT_FILE, KEPT, Audit
 from sprite.control.errors import NothingToCancel
 from tests.control.conftest import MakeController
 from tests.control.support import audited, fake_runtime, loop_repo, request
-from tests.standin.support import Sandbox, Sandboxes, only
+from tests.standin.support import Sandbox, Sandboxes, at_work, only
 
 PENDING = {"status": "pending", "run_id": "R1", "iteration": 3}
 
@@ -76,9 +76,7 @@ async def test_command_is_audited_before_it_is_run_and_with_what_it_left_behind(
 async def test_cancel_is_audited_with_the_state_before_and_after(
     sandbox: Sandboxes, tmp_path: Path, control: MakeController
 ) -> None:
-    repo = sandbox(only("demo", {"outcome": "hang"}))
-    run = repo.start("--loop", "demo")
-    repo.until_role("implementer")
+    repo, run = at_work(sandbox)
     before = digest(repo.root / "state.json")
 
     await control(repo.repo, repo.runtime).execute(request("cancel", idempotencyKey="k", by="ana"))

@@ -9,7 +9,7 @@ from sprite.control import NothingToCancel, OtherLoopActive, PreconditionFailed
 from sprite.errors import SpriteError
 from tests.control.conftest import MakeController
 from tests.control.support import effects, fake_runtime, loop_repo, request, write_active_run, write_state
-from tests.standin.support import Sandbox, Sandboxes, bystander, is_alive, only, until
+from tests.standin.support import Sandbox, Sandboxes, at_work, bystander, is_alive, only, until
 
 HANG = {"outcome": "hang"}
 TWO_LOOPS = {"loops": {"demo": {"runs": [{"iterations": [HANG]}]}, "other": {"runs": [{"iterations": [HANG]}]}}}
@@ -17,9 +17,7 @@ TWO_LOOPS = {"loops": {"demo": {"runs": [{"iterations": [HANG]}]}, "other": {"ru
 
 def crashed(sandbox: Sandboxes) -> Sandbox:
     """A repo whose run was killed: state stays active, active-run.json names a dead pid."""
-    repo = sandbox(only("demo", HANG))
-    run = repo.start("--loop", "demo")
-    repo.until_role("implementer")
+    repo, run = at_work(sandbox)
     run.send_signal(signal.SIGKILL)
     run.wait()
     return repo
@@ -28,9 +26,7 @@ def crashed(sandbox: Sandboxes) -> Sandbox:
 async def test_cancel_of_a_running_loop_ends_it_and_is_confirmed_by_its_process(
     sandbox: Sandboxes, control: MakeController
 ) -> None:
-    repo = sandbox(only("demo", HANG))
-    run = repo.start("--loop", "demo")
-    repo.until_role("implementer")
+    repo, run = at_work(sandbox)
 
     answer = await control(repo.repo, repo.runtime).execute(request("cancel", by="ana", wait=True))
 
@@ -172,9 +168,7 @@ async def test_two_live_runs_and_active_run_names_the_other_one_refuses(
 async def test_live_run_that_active_run_does_not_name_is_not_half_cancelled(
     sandbox: Sandboxes, control: MakeController
 ) -> None:
-    repo = sandbox(only("demo", HANG))
-    run = repo.start("--loop", "demo")
-    repo.until_role("implementer")
+    repo, run = at_work(sandbox)
     (repo.root / "active-run.json").unlink()
 
     with pytest.raises(PreconditionFailed, match=rf"no effect.*active-run.json is missing.*kill {run.pid}"):
@@ -187,9 +181,7 @@ async def test_live_run_that_active_run_does_not_name_is_not_half_cancelled(
 async def test_run_that_ended_by_itself_during_the_cancel_is_said_to(
     sandbox: Sandboxes, control: MakeController
 ) -> None:
-    repo = sandbox(only("demo", HANG))
-    run = repo.start("--loop", "demo")
-    repo.until_role("implementer")
+    repo, run = at_work(sandbox)
     home = repo.root / "loops" / "demo"
     run_id = repo.events()[0]["run_id"]
     ended = f'{{"timestamp":"2026-11-22T08:00:00Z","event":"loop_stop","run_id":"{run_id}"}}'
@@ -210,9 +202,7 @@ async def test_run_that_ended_by_itself_during_the_cancel_is_said_to(
 async def test_cancelled_run_stays_cancelled_whatever_a_later_run_does(
     sandbox: Sandboxes, control: MakeController
 ) -> None:
-    repo = sandbox(only("demo", HANG))
-    repo.start("--loop", "demo")
-    repo.until_role("implementer")
+    repo, _ = at_work(sandbox)
     manager = control(repo.repo, repo.runtime, confirm_timeout_s=0.5)
     await manager.execute(request("cancel", idempotencyKey="k"))
     before = len(repo.lines())
@@ -229,9 +219,7 @@ async def test_cancelled_run_stays_cancelled_whatever_a_later_run_does(
 async def test_what_is_on_record_is_never_made_less_by_a_later_look(
     sandbox: Sandboxes, control: MakeController
 ) -> None:
-    repo = sandbox(only("demo", HANG))
-    run = repo.start("--loop", "demo")
-    repo.until_role("implementer")
+    repo, run = at_work(sandbox)
     manager = control(repo.repo, fake_runtime(repo.repo.parent / "idle"), confirm_timeout_s=0.2)
     await manager.execute(request("cancel", idempotencyKey="k"))
 
@@ -245,9 +233,7 @@ async def test_what_is_on_record_is_never_made_less_by_a_later_look(
 
 
 async def test_cancel_that_ends_nothing_is_never_confirmed(sandbox: Sandboxes, control: MakeController) -> None:
-    repo = sandbox(only("demo", HANG))
-    run = repo.start("--loop", "demo")
-    repo.until_role("implementer")
+    repo, run = at_work(sandbox)
     idle = fake_runtime(repo.repo.parent / "idle", f"rm -f {repo.root}/state.json {repo.root}/active-run.json")
 
     answer = await control(repo.repo, idle, confirm_timeout_s=0.3).execute(request("cancel", wait=True))
@@ -277,9 +263,7 @@ async def test_d16_half_written_state_is_read_again_and_refused_when_it_stays(
 async def test_cancel_does_not_need_an_approval_that_can_be_read(
     sandbox: Sandboxes, control: MakeController, approval: str
 ) -> None:
-    repo = sandbox(only("demo", HANG))
-    run = repo.start("--loop", "demo")
-    repo.until_role("implementer")
+    repo, run = at_work(sandbox)
     (repo.root / "loops/demo/approval.json").write_text(approval)
     run_id = repo.events()[0]["run_id"]
 

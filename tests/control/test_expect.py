@@ -12,7 +12,7 @@ from sprite.control.situation import addressed_by_cancel
 from sprite.reader import SpriteReader
 from tests.control.conftest import MakeController
 from tests.control.support import append, effects, fake_runtime, loop_repo, request, write_state
-from tests.standin.support import Sandboxes, only
+from tests.standin.support import Sandboxes, at_work
 
 PENDING = {"status": "pending", "run_id": "R1", "iteration": 3}
 
@@ -74,9 +74,7 @@ async def test_approval_that_is_gone_matches_no_expectation(
 
 
 async def test_cancel_expects_the_run_of_the_last_loop_start(sandbox: Sandboxes, control: MakeController) -> None:
-    repo = sandbox(only("demo", {"outcome": "hang"}))
-    run = repo.start("--loop", "demo")
-    repo.until_role("implementer")
+    repo, run = at_work(sandbox)
     manager = control(repo.repo, repo.runtime)
     with pytest.raises(PreconditionFailed):
         await manager.execute(request("cancel", expect={"runId": "2020-01-01T00:00:00Z"}))

@@ -11,7 +11,7 @@ from sprite.control import BinaryUnusable
 from sprite.control.steps import AtStep, Step
 from tests.control.conftest import MakeController
 from tests.control.support import append, audited, effects, fake_runtime, loop_repo, request, write_state
-from tests.standin.support import Sandboxes, only
+from tests.standin.support import Sandboxes, at_work
 
 CANCEL = request("cancel", idempotencyKey="k", by="ana")
 REJECT = request("reject", idempotencyKey="k", by="ana")
@@ -33,9 +33,7 @@ async def test_cancel_that_did_a_part_stays_one_that_was_begun_when_it_cannot_be
     sandbox: Sandboxes, control: MakeController, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """state.json was deleted, the run lives on: that must not become "nothing was done" by a second try that fails."""
-    repo = sandbox(only("demo", {"outcome": "hang"}))
-    run = repo.start("--loop", "demo")
-    repo.until_role("implementer")
+    repo, run = at_work(sandbox)
     monkeypatch.setenv("SUPERLOOP_STANDIN_STOP", "cancel:1:kill")
     with pytest.raises(Crash):
         await control(repo.repo, repo.runtime, at_step=crash_at(Step.ENDED)).execute(CANCEL)

@@ -161,3 +161,11 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
 def only(loop: str, *iterations: Mapping[str, Any], **loop_keys: Any) -> dict[str, Any]:
     """A scenario with one run of one loop."""
     return {"loops": {loop: {**loop_keys, "runs": [{"iterations": list(iterations)}]}}}
+
+
+def at_work(sandbox: Sandboxes) -> "tuple[Sandbox, subprocess.Popen[str]]":
+    """A repo with a run that has got to a role which never ends, and that run."""
+    repo = sandbox(only("demo", {"outcome": "hang"}))
+    run = repo.start("--loop", "demo")
+    repo.until_role("implementer")
+    return repo, run
