@@ -86,13 +86,11 @@ class Executing:
             if left is not None and left <= timedelta(0):
                 raise TimeoutError
             await workflow.wait_condition(ready, timeout=left, timeout_summary=f"a fresh look before {record.intent}")
+            if self._state.queue()[:1] != [record] or self.leaving:
+                return False
+            if self._is_late(record):  # the observation that was waited for came first, and its timer is late
+                raise TimeoutError
         except TimeoutError:
-            self._expire(record)
-            return False
-        if self._state.queue()[:1] != [record] or self.leaving:
-            return False
-        if self._is_late(record):
-            # The observation that was waited for came first, and its timer is late.
             self._expire(record)
             return False
         return True
